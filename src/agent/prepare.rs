@@ -70,9 +70,9 @@ pub(super) fn prepare_process(config: &Config) {
     }
 }
 
-/// Returns the kernel settings for the configured connection tracking on a number of processors. The table grows before the limit of its
-/// entries does. Sizes are minima: an operator who made the table larger had a reason, and a full
-/// table stalls every new connection.
+/// Returns the kernel settings for the configured connection tracking on a number of processors. The
+/// table grows before the limit of its entries does. Sizes are minima: an operator who made the table
+/// larger had a reason, and a full table stalls every new connection.
 fn conntrack(conntrack: &ConntrackConfig, processors: usize) -> Vec<Sysctl> {
     let size = |path, value: u32| Sysctl::configured_minimum(path, value.into());
     let exact = Sysctl::configured;

@@ -22,13 +22,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(flags: &CleanupFlags) -> anyhow::Result<ExitCode> {
     let mut report = CleanupReport { form: flags.output, removal: Removal::default() };
-    match flags.kube_proxy {
-        true => remove_kube_proxys(flags.dry_run, &mut report)?,
-        false => remove_ours(flags, &mut report)?,
-    }
+    let ended = match flags.kube_proxy {
+        true => remove_kube_proxys(flags.dry_run, &mut report),
+        false => remove_ours(flags, &mut report),
+    };
+    // What was removed before an error, too.
     if report.form == TextFormat::Json {
         writeln!(io::stdout(), "{}", output::pretty_json(&report.json())?)?;
     }
+    ended?;
     let succeeded = report.removal.failures.is_empty();
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }

@@ -16,9 +16,15 @@ pub(super) fn parse(text: &str, default_port: u16) -> Result<Option<SocketAddr>,
         return Ok(None);
     }
     let ip = |text: &str| read_ip(text.trim_matches(['[', ']']));
+    // As `ip` reads it; one of IPv6 keeps its scope.
+    let canonical = |socket: SocketAddr| match socket.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, socket.port()),
+        IpAddr::V6(_) => socket,
+    };
     let socket = text
-        .parse::<SocketAddr>()
+        .parse()
         .ok()
+        .map(canonical)
         .or_else(|| ip(text).map(|ip| SocketAddr::new(ip, default_port)))
         .or_else(|| {
             let (host, port) = text.rsplit_once(':')?;
@@ -48,6 +54,8 @@ mod tests {
             ("fd00::0", Some("[fd00::]:1")),
             ("[FD00:0::0]:10249", Some("[fd00::]:10249")),
             ("[::ffff:192.0.2.5]", Some("192.0.2.5:1")),
+            ("[::ffff:192.0.2.5]:10249", Some("192.0.2.5:10249")),
+            ("[fe80::1%2]:10249", Some("[fe80::1%2]:10249")),
             ("", None),
             ("0.0.0.0:0", None),
         ];

@@ -15,7 +15,9 @@ pub(super) fn count(value: &Value) -> Result<u32, String> {
     count.ok_or_else(|| match value.as_f64() {
         Some(number) if number < 0.0 => format!("{number} must not be negative"),
         // Of `0100`, which YAML 1.1 takes for 64, this is left.
-        Some(number) if value.is_f64() && number.fract() == 0.0 => {
+        Some(number)
+            if value.is_f64() && number.fract() == 0.0 && number <= f64::from(u32::MAX) =>
+        {
             format!("{number} must begin with no zero, and have neither point nor exponent")
         }
         _ => format!("{} is not a whole number from 0 to {}", shown(value), u32::MAX),

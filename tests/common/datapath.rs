@@ -152,10 +152,10 @@ impl KernelState {
             takes_node_ports.then(|| find(node_port)).flatten()
         };
         led(destination, both)
-            .or_else(|| at_node_port(&|it| led(it, both)))
             .or_else(|| {
                 self.is_barred(destination, client.source()).then_some(Lead::Done(Action::Drop))
             })
+            .or_else(|| at_node_port(&|it| led(it, both)))
             .or_else(|| led(destination, side))
             .or_else(|| at_node_port(&|it| led(it, side)))
             .or_else(|| at_node_port(&refused))

@@ -84,6 +84,7 @@ fn accepted() -> BTreeMap<String, Value> {
         ("health at an address as it may be spelled", health("[FD00::0]:20256")),
         ("health at an address alone", health("fd00::0:0")),
         ("health of any address as it may be spelled", health("[::0]")),
+        ("health of any address of IPv4 in IPv6", health("[::ffff:0.0.0.0]:20256")),
         ("health of IPv4 as it may be spelled", health("000.0.0.0:20256")),
         ("metrics of an address", listening("fd00::0")),
         ("metrics of an address in brackets", listening("[fd00::0]")),
@@ -368,6 +369,7 @@ fn invalid_values_are_refused_with_what_is_wrong() {
         ),
         (loopback("127.0.0.1"), "monitors cannot reach 127.0.0.1"),
         (loopback("::0001"), "monitors cannot reach ::0001"),
+        (loopback("[::ffff:127.0.0.1]:9100"), "monitors cannot reach [::ffff:127.0.0.1]:9100"),
         (loopback("[0:0:0:0:0:0:0:1]:9100"), "monitors cannot reach [0:0:0:0:0:0:0:1]:9100"),
         (loopback("[::]:0"), "monitors cannot reach [::]:0"),
         (

@@ -214,6 +214,10 @@ fn what_a_release_pushes_is_signed_by_digest() {
         "{told}"
     );
 
+    let refused = [("helm", "[ \"$1\" != push ] || { echo denied; exit 1; }")];
+    let (succeeded, told) = step_in(copy.path(), &["chart"], &refused, "true");
+    assert!(!succeeded && told.contains("denied\n"), "{told}");
+
     // Without a digest there is no signature of another image.
     let silent = [("helm", ""), ("cosign", "echo \"$@\"")];
     assert!(step_in(copy.path(), &["chart"], &silent, "true").0);
@@ -227,6 +231,7 @@ fn the_checksums_have_every_file_of_a_release() {
     let copy = tagged();
     let dist = copy.path().join("target/dist");
     fs::create_dir_all(&dist).unwrap();
+    assert!(!step_in(copy.path(), &["sums"], &[], "").0, "there is nothing to sum");
     let files =
         ["kube-ipvs-linux-amd64.tar.gz", "kube-ipvs-linux-arm64.tar.gz", "kube-ipvs.cdx.json"];
     let mut told = Vec::new();

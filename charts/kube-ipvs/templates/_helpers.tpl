@@ -53,7 +53,7 @@ an address that others do not reach.
 {{- $host = regexReplaceAll ":[0-9]+$" $text "" -}}
 {{- $port = regexFind "[0-9]+$" $text -}}
 {{- end -}}
-{{- $host = trimAll "[]" $host -}}
+{{- $host = regexReplaceAll "^[0:]*:[fF]{4}:([0-9.]+)$" (trimAll "[]" $host) "${1}" -}}
 {{- $loopback := regexMatch "^0*127[.]|^[0:]*:[0.:]*1$" $host -}}
 {{- if regexMatch "^[0.]*$" $host }}{{ $host = "127.0.0.1" }}{{ end -}}
 {{- if regexMatch "^[0:]*:[0.:]*$" $host }}{{ $host = "::1" }}{{ end -}}

@@ -172,12 +172,10 @@ pub fn explain(desired: &DesiredState, destination: VirtualAddress, from: Source
             && frontend.inside == frontend.outside
             && frontend.sources.is_none()
     };
-    let decides = |frontend: &Frontend| {
-        lookup.is_barred(frontend) || frontend.pool_of(lookup.target(frontend)).is_some()
-    };
+    let leads = |frontend: &Frontend| frontend.pool_of(lookup.target(frontend)).is_some();
     let both = || [exact, node_port].into_iter().flatten();
-    let found = (both().find(|(.., frontend)| is_plain(frontend)))
-        .or_else(|| both().find(|(.., frontend)| decides(frontend)))
+    let found = (both().find(|(.., it)| is_plain(it) || lookup.is_barred(it)))
+        .or_else(|| both().find(|(.., frontend)| leads(frontend)))
         .or(node_port)
         .or(exact);
     found.map_or_else(

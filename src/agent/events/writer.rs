@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::{EventQueue, InvolvedObject, ReportedEvent, add};
 use crate::agent::metrics::Metrics;
-use crate::source::kubernetes::Clients;
+use crate::source::kubernetes::{Clients, reason};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The waits between attempts to write an event.
@@ -242,7 +242,7 @@ async fn ask<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Wri
                 Err(WriteError::Refused { code, message })
             }
         }
-        Ok(Err(error)) => Err(WriteError::Unreachable(error.to_string())),
+        Ok(Err(error)) => Err(WriteError::Unreachable(reason(&error))),
         Err(_) => Err(WriteError::Unreachable(format!("no answer within {REQUEST_TIMEOUT:?}"))),
     }
 }

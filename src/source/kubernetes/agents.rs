@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::connect_error::reason;
 use crate::answer::{LARGEST_ANSWER, LONGEST_ANSWER, split};
 
 /// How long the way to a pod may take.
@@ -22,13 +23,13 @@ const CONNECTS_WITHIN: Duration = Duration::from_secs(30);
 /// The reason why an agent gives no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    #[error("the pods of the agent cannot be listed: {0}")]
-    List(#[source] Box<kube::Error>),
+    #[error("the pods of the agent cannot be listed: {}", reason(.0))]
+    List(Box<kube::Error>),
     #[error(
-        "no port can be forwarded to the pod: {0}; this needs the rights to get and create \
-         pods/portforward"
+        "no port can be forwarded to the pod: {}; this needs the rights to get and create \
+         pods/portforward", reason(.0)
     )]
-    Forward(#[source] Box<kube::Error>),
+    Forward(Box<kube::Error>),
     #[error(
         "port {port} of the pod does not answer: {reason}; is it the agent's metricsBindAddress?"
     )]

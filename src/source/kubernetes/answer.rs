@@ -10,6 +10,7 @@ use kube::client::Body;
 use tokio::time::timeout;
 
 use super::client::Clients;
+use super::connect_error::reason;
 use super::decode::{Encoding, Page, Parsed, WatchEvent};
 use crate::source::wire::{ApiStatus, Resource};
 
@@ -184,7 +185,7 @@ impl Answer {
                 }
                 Ok(true)
             }
-            Some(Err(error)) => Err(ResponseError::Broken(chain(&error))),
+            Some(Err(error)) => Err(ResponseError::Broken(reason(&error))),
         }
     }
 }
@@ -198,7 +199,7 @@ async fn sent(
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accepted));
     let sent = clients.send(request.map(Body::from), silence_limit).await;
     sent.map_err(|_| ResponseError::Silent(silence_limit))?
-        .map_err(|error| ResponseError::Broken(chain(&error)))
+        .map_err(|error| ResponseError::Broken(reason(&error)))
 }
 
 fn within_limit(length: usize) -> Result<(), ResponseError> {
@@ -207,14 +208,4 @@ fn within_limit(length: usize) -> Result<(), ResponseError> {
         return Err(ResponseError::Malformed(reason));
     }
     Ok(())
-}
-
-/// Formats an error with its causes, each once.
-fn chain(error: &kube::Error) -> String {
-    anyhow::Chain::new(error).skip(1).map(ToString::to_string).fold(
-        error.to_string(),
-        |text, cause| {
-            if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-        },
-    )
 }

@@ -30,7 +30,7 @@ pub enum ConnectError {
     #[error("the API server cannot be reached through its proxy: {reason}")]
     Proxy { reason: &'static str },
     /// The credentials or certificates are invalid.
-    #[error("the API server's client cannot be set up: {}", of_client(.0))]
+    #[error("the API server's client cannot be set up: {}", reason(.0))]
     Client(Box<kube::Error>),
 }
 
@@ -86,9 +86,22 @@ fn of_data(field: &str, error: &LoadDataError) -> String {
     }
 }
 
-/// The standard output of a plugin stays out: it may be a token.
-fn of_client(error: &kube::Error) -> String {
-    let kube::Error::Auth(error) = error else { return error.to_string() };
+/// Returns why a request to the API server failed, with the causes, each once.
+#[must_use]
+pub fn reason(error: &kube::Error) -> String {
+    let causes = || anyhow::Chain::new(error);
+    if let Some(error) = causes().find_map(|cause| cause.downcast_ref()) {
+        return of_credentials(error);
+    }
+    let add = |text: String, cause: String| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    };
+    causes().map(ToString::to_string).reduce(add).unwrap_or_default()
+}
+
+/// The standard output of a plugin stays out, because it may be a token, and so does its command line,
+/// before which the library puts the variables of its environment.
+fn of_credentials(error: &AuthError) -> String {
     match error {
         AuthError::ReadTokenFile(cause, path) => {
             format!("cannot read the token {path}: {cause}", path = path.display())
@@ -97,9 +110,13 @@ fn of_client(error: &kube::Error) -> String {
         AuthError::AuthExecStart(cause) => {
             format!("the plugin that exec of the kubeconfig's user names does not start: {cause}")
         }
-        AuthError::AuthExecRun { cmd, out } => {
+        AuthError::AuthExecRun { cmd: _, out } => {
             let said = String::from_utf8_lossy(&out.stderr);
-            format!("the plugin `{cmd}` fails ({status}): {}", said.trim(), status = out.status)
+            let said = if said.trim().is_empty() { "nothing" } else { said.trim() };
+            format!(
+                "the plugin that exec of the kubeconfig's user names fails ({status}) and says: {said}",
+                status = out.status
+            )
         }
         AuthError::AuthExecParse(cause) => {
             format!("the plugin of exec prints no ExecCredential: {}", yaml::reason(cause))
@@ -170,20 +187,29 @@ mod tests {
     fn an_error_of_a_client_shows_nothing_that_a_plugin_prints() {
         let (stdout, stderr) = (b"s3cret".to_vec(), b"sorry\n".to_vec());
         let output = Output { status: ExitStatus::from_raw(3 << 8), stdout, stderr };
-        let failed = AuthError::AuthExecRun { cmd: "plugin".to_owned(), out: Box::new(output) };
+        let failed = || AuthError::AuthExecRun {
+            cmd: r#"KEY="s3cret" "plugin""#.to_owned(),
+            out: Box::new(output.clone()),
+        };
         let cases = [
             (AuthError::ReadTokenFile(not_found(), "/a".into()), "cannot read the token /a: No"),
             (
                 AuthError::AuthExecStart(not_found()),
                 "the plugin that exec of the kubeconfig's user",
             ),
-            (failed, "the plugin `plugin` fails (exit status: 3): sorry"),
+            (
+                failed(),
+                "the plugin that exec of the kubeconfig's user names fails (exit status: 3) and says: sorry",
+            ),
         ];
         for (error, expected) in cases {
             let told = ConnectError::Client(Box::new(kube::Error::Auth(error))).to_string();
             let expected = format!("the API server's client cannot be set up: {expected}");
             assert!(told.starts_with(&expected) && !told.contains("s3cret"), "{told}");
         }
+        // While the agent runs, the library wraps it.
+        let later = kube::Error::Service(Box::new(failed()));
+        assert!(reason(&later).ends_with("fails (exit status: 3) and says: sorry"), "{later}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub use client::{
     ApiAccess, ApiRequest, Clients, ObserveRequest, connect, connect_observed, connect_user,
     server_urls,
 };
-pub use connect_error::ConnectError;
+pub use connect_error::{ConnectError, reason};
 pub use decode::Encoding;
 pub use once::{ListOnceError, controls, list, service_ranges};
 use reflector::Reflector;

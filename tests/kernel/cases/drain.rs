@@ -191,6 +191,19 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(())
         }),
+        case("source_ranges_hold_beside_a_node_port_with_the_same_number", |t| {
+            let web = service("dev/drain").cluster_ip("10.96.3.14").port("tcp", 31_963);
+            let web = web.node_port(31_963).load_balancer_ip("192.168.50.1");
+            let web = web.source_range("10.0.0.0/8");
+            t.apply(slice().ready_on(P1).ready_on(P3))?;
+            for web in [web.clone(), web.local_external()] {
+                t.apply(web)?;
+                t.settled()?;
+                t.expect(C, "192.168.50.1:31963/tcp", Silent)?;
+                t.expect(P2, "192.168.50.1:31963/tcp", Answers::from_all([P1, P3]))?;
+            }
+            Ok(())
+        }),
         case("without_a_drain_period_connections_end_at_once", |t| {
             t.agent().configure("drainPeriod: 0s")?;
             t.apply(everywhere())?;
