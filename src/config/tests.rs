@@ -93,7 +93,7 @@ struct CommandLine {
 fn flags(line: &str) -> SharedFlags {
     let words = std::iter::once("kube-ipvs").chain(line.split_whitespace());
     let matches = CommandLine::command()
-        // As if nothing were set, whoever runs the tests.
+        // As if nothing were set in the environment of the tests.
         .mut_arg("log_level", |flag| flag.env(None::<&str>))
         .try_get_matches_from(words)
         .unwrap();
@@ -182,8 +182,8 @@ fn the_nodes_name_is_the_first_given() {
     assert_eq!(&*name("", "B", Some("")), "b");
     assert_eq!(&*name("", " ", None), "host");
 
-    let nobody = flags("");
-    let nameless = Resolver::new(&nobody, [None, None]).unwrap().config();
+    let without_flags = flags("");
+    let nameless = Resolver::new(&without_flags, [None, None]).unwrap().config();
     assert_eq!(
         nameless.unwrap_err().to_string(),
         "--node-name: the node has no name: give it, or set NODE_NAME"

@@ -105,15 +105,15 @@ impl Conntrack {
     /// # Errors
     ///
     /// If the table cannot be read.
-    pub fn count(&mut self, leavers: &CountTargets) -> Result<Vec<Running>, KernelError> {
-        let backends = leavers.backends.iter();
+    pub fn count(&mut self, targets: &CountTargets) -> Result<Vec<Running>, KernelError> {
+        let backends = targets.backends.iter();
         let backends = backends.map(|(protocol, socket)| Question::Backend(*protocol, *socket));
-        let frontends = leavers.frontends.iter().copied().map(Question::Destination);
+        let frontends = targets.frontends.iter().copied().map(Question::Destination);
         let questions = backends.chain(frontends).collect();
         let running = |entry: ConntrackEntry| {
             let frontend = entry.frontend().filter(|_| !entry.is_closed())?;
-            let leaves = leavers.frontends.contains(&frontend)
-                || leavers.backends.contains(&(frontend.protocol, entry.replier));
+            let leaves = targets.frontends.contains(&frontend)
+                || targets.backends.contains(&(frontend.protocol, entry.replier));
             leaves.then_some((frontend, entry.replier, entry.carrier))
         };
         let take = |found: &mut Vec<_>, entry| found.extend(running(entry));

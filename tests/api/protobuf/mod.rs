@@ -2,7 +2,7 @@
 //! their numbers, keys of a map in theirs, and what is no pointer in Kubernetes' types even where it
 //! is empty. `samples/` has what Kubernetes' own encoder made, which this one is held against.
 //!
-//! A value that does not fit its field is written as what it is, so that whoever reads it finds an
+//! A value that does not fit its field is written as what it is, so that its reader finds an
 //! object out of shape.
 
 pub mod fields;
@@ -45,7 +45,7 @@ impl Form {
     }
 
     /// An event of a watch: a line, type first, as the real server writes it (where it comes last,
-    /// whoever reads the line has to keep the object until it knows what to make of it), or a frame.
+    /// the reader of the line has to keep the object until it knows what to make of it), or a frame.
     pub fn event(self, event: &Value) -> Vec<u8> {
         let (kind, value) = (&event["type"], &event["object"]);
         if self.encoding == Encoding::Json {

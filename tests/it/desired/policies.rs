@@ -93,7 +93,7 @@ fn both_policies_local() {
     view.expect(&[
         (CLUSTER_IP, POD, "10.244.1.5:80"),
         (LB_IP, EXTERNAL_CLIENT, "10.244.1.5:80"),
-        // The policy of the ClusterIP does not bind who knocks at an LB IP.
+        // The policy of the ClusterIP does not bind the clients of a load balancer IP.
         (LB_IP, POD, "10.244.1.5:80 10.244.2.5:80"),
         (LB_IP, "node", "~10.244.1.5:80 ~10.244.2.5:80"),
     ]);

@@ -30,7 +30,7 @@ fn desired<'a>(
 }
 
 /// Every address with every port that occurs.
-fn knocks() -> impl Iterator<Item = VirtualAddress> {
+fn destinations_and_ports() -> impl Iterator<Item = VirtualAddress> {
     destinations().into_iter().flat_map(|ip| {
         [80, 81, 30080].into_iter().flat_map(move |port| {
             [Protocol::Tcp, Protocol::Udp].into_iter().map(move |protocol| VirtualAddress {
@@ -60,7 +60,7 @@ proptest! {
         prop_assert_eq!(kept.services().count(), rebuilt.services().count());
         prop_assert_eq!(elements(&kept), elements(&rebuilt));
         for source in SOURCES.map(|text| text.parse::<Source>().unwrap()) {
-            for address in knocks() {
+            for address in destinations_and_ports() {
                 prop_assert_eq!(
                     explain(&kept, address, source),
                     explain(&rebuilt, address, source)

@@ -21,7 +21,7 @@ use crate::common::objects::{ip, node, service, slice};
 use crate::common::random::{Objects, SOURCES, destinations, events};
 
 /// Every address with every port that occurs.
-fn knocks() -> Vec<VirtualAddress> {
+fn destinations_and_ports() -> Vec<VirtualAddress> {
     let ports = [(80, Protocol::Tcp), (80, Protocol::Udp), (81, Protocol::Tcp)];
     let node_ports = [(30080, Protocol::Tcp), (30080, Protocol::Udp), (80, Protocol::Sctp)];
     destinations()
@@ -52,7 +52,7 @@ fn client(desired: &DesiredState, source: &str, family: Family) -> Option<Client
     }
 }
 
-/// One who knocks, with what becomes of it before and after a plan.
+/// A connection, with what becomes of it before and after a plan.
 struct Lookup {
     address: VirtualAddress,
     client: Client,
@@ -117,7 +117,7 @@ impl Lookup {
     }
 }
 
-/// Who has which front end or pool, where front ends lead, and the endpoints of each Service.
+/// The Services of each front end and pool, where front ends lead, and the endpoints of each Service.
 #[derive(Default)]
 struct Owners {
     services: BTreeMap<VirtualAddress, BTreeSet<ServiceKey>>,
@@ -127,7 +127,7 @@ struct Owners {
 }
 
 impl Owners {
-    /// Takes in who has what at one time.
+    /// Adds what Services have at one time.
     fn note(&mut self, desired: &DesiredState) {
         for (key, program) in desired.services() {
             for frontend in &*program.frontends {
@@ -204,23 +204,23 @@ fn settled(
 }
 
 /// Returns every client at every address.
-fn everybody(desired: &DesiredState) -> Vec<(VirtualAddress, Client)> {
+fn connections(desired: &DesiredState) -> Vec<(VirtualAddress, Client)> {
     let clients = |address: VirtualAddress| {
         let clients = SOURCES.iter().filter_map(move |it| client(desired, it, address.family()));
         clients.map(move |client| (address, client))
     };
-    knocks().into_iter().flat_map(clients).collect()
+    destinations_and_ports().into_iter().flat_map(clients).collect()
 }
 
-/// Checks that the operations lead from one state to the other, and those who lookup meanwhile.
+/// Checks that the operations lead from one state to the other, and what connections meet meanwhile.
 fn replay_for(
-    everybody: Vec<(VirtualAddress, Client)>,
+    connections: Vec<(VirtualAddress, Client)>,
     [start, end]: [&KernelState; 2],
     operations: &[Operation],
     owners: &Owners,
 ) -> Result<(), TestCaseError> {
-    // Who is a pod all of a sudden is another client.
-    let knocks: Vec<_> = everybody
+    // A client that becomes a pod meanwhile is another client.
+    let lookups: Vec<_> = connections
         .into_iter()
         .filter(|(_, client)| {
             let class = |held: &KernelState| (held.is_pod(*client), held.is_insider(*client));
@@ -229,7 +229,7 @@ fn replay_for(
         .map(|(address, client)| Lookup::new(address, client, start, end))
         .collect();
     let replayed = replay(start, operations, |held, done| {
-        knocks
+        lookups
             .iter()
             .try_for_each(|it| it.check(held, owners))
             .map_err(|error| format!("{error}\nafter{}\nof{}", lines(done), lines(operations)))
@@ -246,7 +246,7 @@ fn check_changes(
 ) -> Result<(), TestCaseError> {
     let (mut agent, _) = settled(settings, objects, ModelKernel::default())?;
     let start = agent.kernel.state.clone();
-    let everybody = everybody(agent.engine.desired());
+    let connections = connections(agent.engine.desired());
     let mut owners = Owners::default();
     owners.note(agent.engine.desired());
     for event in changes {
@@ -254,7 +254,7 @@ fn check_changes(
     }
     let operations = agent.settle().map_err(TestCaseError::fail)?;
     owners.note(agent.engine.desired());
-    replay_for(everybody, [&start, &agent.kernel.state], &operations, &owners)
+    replay_for(connections, [&start, &agent.kernel.state], &operations, &owners)
 }
 
 #[test]
@@ -318,13 +318,13 @@ proptest! {
         let objects = Objects::after(&events);
         let (before, _) = settled(&settings, &objects, ModelKernel::default())?;
         let start = before.kernel.state.clone();
-        let everybody = everybody(before.engine.desired());
+        let connections = connections(before.engine.desired());
         let mut owners = Owners::default();
         owners.note(before.engine.desired());
         let settings = Settings { carry, ..settings };
         let (after, operations) = settled(&settings, &objects, before.kernel)?;
         owners.note(after.engine.desired());
-        replay_for(everybody, [&start, &after.kernel.state], &operations, &owners)?;
+        replay_for(connections, [&start, &after.kernel.state], &operations, &owners)?;
     }
 
     #[test]
@@ -334,7 +334,7 @@ proptest! {
         // The kernel has no address that the agent has not been told of.
         let own = own().into_iter().filter(|ip| desired.context().is_own(*ip));
         let own: Vec<_> = own.collect();
-        for address in knocks() {
+        for address in destinations_and_ports() {
             for source in SOURCES {
                 let Some(client) = client(desired, source, address.family()) else { continue };
                 let said = explain(desired, address, source.parse().unwrap());

@@ -326,7 +326,7 @@ fn exactly_the_matching_udp_entries_are_deleted() {
     assert_eq!(conntrack.delete(&gone).unwrap(), 1);
     let left = output("conntrack -L");
     assert!(left.contains("src=10.244.1.10 dst=10.96.0.10") && left.contains("tcp"), "{left}");
-    // Whoever answers, and more destinations than are worth a question each.
+    // From any endpoint, and more destinations than are worth a question each.
     let mut all: Vec<FlowOperation> =
         (0..20).map(|n| matched(&format!("10.99.0.{n}:53"), None)).collect();
     all.push(matched("10.96.0.10:53", None));
@@ -370,9 +370,9 @@ fn running_connections_are_counted() {
     }
     let each = u64::from(TRACKED) / kinds.len() as u64;
     let mut conntrack = Conntrack::open().unwrap();
-    let mut count = |leavers: &CountTargets| {
+    let mut count = |targets: &CountTargets| {
         let start = Instant::now();
-        let mut counted = conntrack.count(leavers).unwrap();
+        let mut counted = conntrack.count(targets).unwrap();
         println!("{TRACKED} connections are read in {:?}", start.elapsed());
         counted.sort_by_key(|running| (running.frontend, running.backend));
         counted.into_iter().map(|it| (it.frontend, it.backend, it.count)).collect::<Vec<_>>()

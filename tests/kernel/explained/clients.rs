@@ -53,10 +53,10 @@ impl Clients {
             }
         };
         if manner == Manner::Alone {
-            self.hosts.iter().for_each(|host| take(knock_from(host, pairs, manner)));
+            self.hosts.iter().for_each(|host| take(probe_from(host, pairs, manner)));
         } else {
             thread::scope(|scope| {
-                let start = |host| scope.spawn(move || knock_from(host, pairs, manner));
+                let start = |host| scope.spawn(move || probe_from(host, pairs, manner));
                 let threads: Vec<_> = self.hosts.iter().map(start).collect();
                 threads.into_iter().for_each(|it| take(it.join().expect("no thread panics")));
             });
@@ -65,8 +65,8 @@ impl Clients {
     }
 }
 
-/// Knocks at the addresses of one host's pairs.
-fn knock_from(
+/// Probes the addresses of one host's pairs.
+fn probe_from(
     (host, namespace): &(Host, Arc<Namespace>),
     pairs: &[&Pair],
     manner: Manner,

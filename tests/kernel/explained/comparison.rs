@@ -13,7 +13,7 @@ use crate::lab::{Host, NODE_PORT_OF_DAEMON, Namespace, Reply, Silence};
 /// What a client met with, once or several times.
 pub(crate) type Met = Vec<Result<Reply, Silence>>;
 
-/// A client that knocks at an address.
+/// A client that connects to an address.
 pub(crate) struct Pair {
     pub(crate) from: Host,
     pub(crate) explained: Explanation,
@@ -62,7 +62,7 @@ impl Pair {
         matches!(self.explained.verdict, Verdict::Forward | Verdict::Reject)
     }
 
-    /// Where it knocks.
+    /// The address that it connects to.
     pub(crate) fn to(&self) -> VirtualAddress {
         self.explained.destination
     }

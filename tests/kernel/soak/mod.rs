@@ -26,7 +26,7 @@ use crate::explained::{Clients, Pair, contradiction, programs};
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
 use crate::lab::{Agent, FailedRequest, Lab, ServiceBuilder, endpoints_of_both, product, service};
 
-/// Who knocks.
+/// The clients.
 const CLIENTS: [Host; 4] = [N1, P1, P2, C];
 /// Pairs that meet in each round.
 const PAIRS: usize = 16;

@@ -1,4 +1,4 @@
-//! Every source knocks at every destination of a table of Services, and what becomes of the packets
+//! Every source connects to every destination of a table of Services, and what becomes of the packets
 //! has to be what `explain` says: the verdict, the backends, and whose address these see.
 //!
 //! To add a rule, add a row to [`table`]: all of its pairs are made from it.
