@@ -28,6 +28,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use kube_ipvs_core::model::with_causes;
 use kube_ipvs_core::question::ConnectionQuestion;
 
 use crate::agent::log;
@@ -145,11 +146,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The error with its causes, each once: many errors of this program include their causes.
 fn describe(error: &anyhow::Error) -> String {
-    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
+    with_causes(error.as_ref())
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -59,10 +59,7 @@ fn every_overlay_lists_all_of_its_files() {
         listed.extend(texts(&kustomization["configMapGenerator"][0]["files"]));
         listed.push("kustomization.yaml");
         listed.sort_unstable();
-        let mut present: Vec<String> = fs::read_dir(&directory)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut present = names(&overlay);
         present.sort_unstable();
         assert_eq!(present, listed, "{overlay}");
     }

@@ -8,8 +8,8 @@ use rustc_hash::FxHashMap;
 use crate::desired::contain;
 use crate::engine::{DesiredState, Engine};
 use crate::model::{
-    Backend, DesiredService, Family, Frontend, FrontendKind, Masquerade, Pool, Refusal,
-    RefusalReason, Scheduler, ServiceKey, Target, VirtualAddress,
+    Backend, DesiredService, Frontend, FrontendKind, Masquerade, Pool, Refusal, RefusalReason,
+    Scheduler, ServiceKey, Target, VirtualAddress,
 };
 use crate::plan::elements;
 
@@ -162,30 +162,21 @@ pub fn explain_present(engine: &Engine, destination: VirtualAddress, from: Sourc
 #[must_use]
 pub fn explain(desired: &DesiredState, destination: VirtualAddress, from: Source) -> Explanation {
     let lookup = Lookup::new(desired, destination, from);
-    let takes_node_ports = desired.node().node_port_ips.contains(&destination.ip);
-    let node_port =
-        takes_node_ports.then(|| desired.frontend(&node_port_at(destination))).flatten();
-    let exact = desired.frontend(&destination);
-    // The order of chain `front-end`. Both may match the same packets if one Service has them.
+    // The order of chain `front-end`: one Service may have a front end and a node port that match.
     let is_plain = |frontend: &Frontend| {
         frontend.pool_of(frontend.inside).is_some()
             && frontend.inside == frontend.outside
             && frontend.sources.is_none()
     };
     let leads = |frontend: &Frontend| frontend.pool_of(lookup.target(frontend)).is_some();
-    let both = || [exact, node_port].into_iter().flatten();
+    let both = || desired.found_at(destination);
     let found = (both().find(|(.., it)| is_plain(it) || lookup.is_barred(it)))
         .or_else(|| both().find(|(.., frontend)| leads(frontend)))
-        .or(node_port)
-        .or(exact);
+        .or_else(|| both().last());
     found.map_or_else(
-        || lookup.with_refusal(lookup.elsewhere(), [destination, node_port_at(destination)]),
+        || lookup.with_refusal(lookup.elsewhere()),
         |(key, program, frontend)| lookup.at_frontend(key, program, frontend),
     )
-}
-
-fn node_port_at(VirtualAddress { ip, port, protocol }: VirtualAddress) -> VirtualAddress {
-    VirtualAddress::node_port(Family::of(ip), port, protocol)
 }
 
 struct Lookup<'a> {
@@ -331,9 +322,8 @@ impl<'a> Lookup<'a> {
     }
 
     /// Adds a Service that requests this front end but does not get it.
-    fn with_refusal(&self, answer: Explanation, at: [VirtualAddress; 2]) -> Explanation {
-        let takes_node_ports = self.desired.node().node_port_ips.contains(&self.destination.ip);
-        let at = if takes_node_ports { &at[..] } else { &at[..1] };
+    fn with_refusal(&self, answer: Explanation) -> Explanation {
+        let at: Vec<_> = self.desired.matching(self.destination).collect();
         let refused = self.desired.services().filter_map(|(key, program)| {
             Some((key, at.iter().find_map(|at| program.refusal(at))?))
         });

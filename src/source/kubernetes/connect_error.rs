@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kube::client::AuthError;
 use kube::config::{InClusterError, KubeconfigError, LoadDataError};
+use kube_ipvs_core::model::with_causes;
 
 use crate::yaml;
 
@@ -89,14 +90,8 @@ fn of_data(field: &str, error: &LoadDataError) -> String {
 /// Returns why a request to the API server failed, with the causes, each once.
 #[must_use]
 pub fn reason(error: &kube::Error) -> String {
-    let causes = || anyhow::Chain::new(error);
-    if let Some(error) = causes().find_map(|cause| cause.downcast_ref()) {
-        return of_credentials(error);
-    }
-    let add = |text: String, cause: String| {
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    };
-    causes().map(ToString::to_string).reduce(add).unwrap_or_default()
+    let of_auth = anyhow::Chain::new(error).find_map(|cause| cause.downcast_ref());
+    of_auth.map_or_else(|| with_causes(error), of_credentials)
 }
 
 /// The standard output of a plugin stays out, because it may be a token, and so does its command line,

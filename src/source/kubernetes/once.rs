@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::client::{ApiAccess, connect};
-use super::connect_error::ConnectError;
+use super::connect_error::{ConnectError, reason};
 use super::server::{LOOKUP_TIMEOUT, Server};
 use super::{Timeouts, run, services};
 use crate::control;
@@ -109,7 +109,7 @@ pub async fn controls(
     let all: Api<v1::Service> = Api::all(client.clone());
     let selected = services(settings);
     let listed = timeout(LOOKUP_TIMEOUT, all.list_metadata(&selected)).await;
-    let listed = listed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let listed = listed.map_err(|error| error.to_string())?.map_err(|error| reason(&error))?;
     let control = |service: PartialObjectMeta<v1::Service>| {
         let ObjectMeta { namespace, name, annotations, .. } = service.metadata;
         let annotations = annotations.unwrap_or_default();

@@ -14,21 +14,28 @@ impl DesiredState {
         self.owner(server).or_else(of_shadow)
     }
 
-    /// Returns the front ends that match the packets to an address: one at the address itself, and
-    /// a node port.
-    pub fn frontends_at(&self, address: VirtualAddress) -> impl Iterator<Item = &Frontend> {
-        self.found_at(address).map(|(_, frontend)| frontend)
-    }
-
-    /// Returns the same front ends, each with the desired state of its Service.
-    fn found_at(
+    /// Returns the addresses of the front ends that may match the packets to an address: the address
+    /// itself, and that of a node port.
+    pub(crate) fn matching(
         &self,
         address: VirtualAddress,
-    ) -> impl Iterator<Item = (&DesiredService, &Frontend)> {
+    ) -> impl Iterator<Item = VirtualAddress> + use<> {
         let takes_node_ports = self.node().node_port_ips.contains(&address.ip);
         let node_port = takes_node_ports.then(|| address.at(address.family().unspecified()));
-        let all = [Some(address), node_port].into_iter().flatten();
-        all.filter_map(|at| self.frontend(&at)).map(|(_, program, frontend)| (program, frontend))
+        [Some(address), node_port].into_iter().flatten()
+    }
+
+    /// Returns the front ends at these addresses.
+    pub fn frontends_at(&self, address: VirtualAddress) -> impl Iterator<Item = &Frontend> {
+        self.found_at(address).map(|(.., frontend)| frontend)
+    }
+
+    /// Returns the same front ends, each with its Service and the Service's desired state.
+    pub(crate) fn found_at(
+        &self,
+        address: VirtualAddress,
+    ) -> impl Iterator<Item = (&ServiceKey, &DesiredService, &Frontend)> {
+        self.matching(address).filter_map(|at| self.frontend(&at))
     }
 
     /// Returns whether the agent owns a virtual server at this address, even if another program
@@ -45,7 +52,7 @@ impl DesiredState {
     #[must_use]
     pub fn pools_of(&self, connections: &Running) -> Vec<VirtualAddress> {
         let Running { frontend: at, backend, carrier, .. } = *connections;
-        let leads_there = |(program, frontend): (&DesiredService, &Frontend)| {
+        let leads_there = |(_, program, frontend): (&ServiceKey, &DesiredService, &Frontend)| {
             let targets = frontend.targets().map(|target| frontend.pool_of(target));
             targets.iter().flatten().filter_map(|at| program.pool(at)).any(|pool| {
                 pool.backends.iter().any(|it| it.socket() == backend && !it.is_draining())

@@ -56,5 +56,5 @@ pub use settings::{
     Carry, LocalDetector, NodePortAddresses, ParsePortsError, Ports, Settings, protected_node_ports,
 };
 pub use shared::Shared;
-pub use text::{cut, one_line, plain_json};
+pub use text::{cut, one_line, plain_json, with_causes};
 pub use written::{read_ip, read_range};

@@ -1,7 +1,9 @@
-//! Safe display of external text.
+//! Safe display of external text, and of errors.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt::Write;
+use std::iter;
 
 /// What stands before the number of an error that the operating system has, as Rust shows it.
 const NUMBER_OF_ERROR: &str = " (os error ";
@@ -82,6 +84,16 @@ fn is_obeyed(letter: char) -> bool {
     let turns = matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(letter, '\u{2066}'..='\u{2069}');
     turns || (letter.is_control() && letter != '\t')
+}
+
+/// Returns the text of an error with its causes, each once: many errors include their causes.
+#[must_use]
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let causes =
+        iter::successors(error.source(), |cause| (*cause).source()).map(ToString::to_string);
+    causes.fold(error.to_string(), |text, cause| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 #[cfg(test)]
